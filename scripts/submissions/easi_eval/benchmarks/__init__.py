@@ -56,6 +56,11 @@ class Part:
     group: str = ""
     extra: bool = False
 
+    @property
+    def is_category(self) -> bool:
+        """Whether it is of single questions of some kind, not another reading of the benchmark."""
+        return bool(self.types) and not self.group
+
 
 @dataclass(frozen=True)
 class RowRule:

@@ -56,10 +56,11 @@ def main(argv: Sequence[str]) -> int:
                 for task, (what, reason) in tasks.items():
                     if what == "RUNNING":
                         ran.add(task)
-                        # In the second in which it ended, its node refuses to start it again.
                         held.discard(task)
                     # One that never ran waits for the user's own --begin.
                     elif task in ran and what == "PENDING" and reason == "BeginTime":
+                        # Not yet when first seen: in the second in which it ended, its node refuses
+                        # to start it again.
                         if task in held:
                             _ask("scontrol", "update", f"JobId={task}", "StartTime=now")
                         held.add(task)

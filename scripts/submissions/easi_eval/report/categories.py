@@ -19,27 +19,20 @@ class Category:
         title: Its title.
         part: Name of the sub-score.
         value: The score, 0-100.
-        types: Types of its questions; empty for all.
-        sets: Whether sets of questions count, so that it is another reading of a category.
+        ranked: Whether it is a category of its own (``Part.is_category``).
     """
 
     key: str
     title: str
     part: str
     value: float
-    types: tuple[str, ...]
-    sets: bool
-
-    @property
-    def ranked(self) -> bool:
-        """Whether it is a category of its own, and no score that is read in another way."""
-        return bool(self.types) and not self.sets
+    ranked: bool
 
 
 def categories(subject: Subject) -> list[Category]:
     """Return the sub-scores of all benchmarks, in the order of the registry."""
     return [
-        Category(score.key, title_of(score.key), part.name, value, part.types, bool(part.group))
+        Category(score.key, title_of(score.key), part.name, value, part.is_category)
         for score in subject.table.headlines
         for part in parts_of(subject, score.key)
         if (value := score.reading.parts.get(part.name)) is not None

@@ -441,7 +441,7 @@ def _line(
     key: str, part: Part | None, title: str, level: int, source: Source, asked: Questions
 ) -> ComparedScore:
     found = paired.difference(source, part, asked)
-    category = part is not None and bool(part.types) and not part.group
+    category = part is not None and part.is_category
     return ComparedScore(key, part.name if part else "", title, level, found, category=category)
 
 

@@ -153,6 +153,15 @@ class Workers:
         self._dispatcher.close()
 
     @property
+    def _is_over(self) -> bool:
+        """Whether workers of the last launch would get no question."""
+        return (
+            self._leaving
+            or self._stopped is self.process
+            or (self._server is not None and self._server.dispatcher.over)
+        )
+
+    @property
     def are_running(self) -> bool:
         """Whether a launch was started and has not ended, here or on another machine."""
         if self.process is None:
@@ -160,11 +169,7 @@ class Workers:
         alive, nodes = self.process.poll() is None, self.nodes
         if nodes is None or nodes.at_work:
             return alive or nodes is not None
-        over = (
-            self._leaving
-            or self._stopped is self.process
-            or (self._server is not None and self._server.dispatcher.over)
-        )
+        over = self._is_over
         coming = nodes.any_loading and not over
         if not self._placed:
             return alive or coming
@@ -257,9 +262,9 @@ class Workers:
         nodes, process, launch = self.nodes, self.process, self._launch
         if nodes is None or not nodes.at_work or process is None or launch is None:
             return
-        over = self._server is not None and self._server.dispatcher.over
-        idle = self._placed or self._leaving or over or process is self._stopped
-        if not idle and process.poll() is not None and self._restarts.allow(process.outcome()):
+        if self._placed or self._is_over:
+            return
+        if process.poll() is not None and self._restarts.allow(process.outcome()):
             self.process = start(self._answer_job(launch))
 
     def _open(self, launch: Launch) -> None:
